@@ -64,6 +64,10 @@ class Watch:
             self._waiting.append(threading.get_ident())
         try:
             yield
+        except KeyError as error:  # of threading, where it came as Thread.start was all but done
+            if isinstance(error.__context__, PeerLost):
+                raise error.__context__ from None
+            raise
         finally:
             with self._lock:
                 self._waiting.remove(threading.get_ident())

@@ -20,5 +20,6 @@ from .resolve import resolve as resolve
 from .resolve import tokenizer_files as tokenizer_files
 from .session import proxied as proxied
 from .upload import Push as Push
+from .upload import check_message as check_message
 from .upload import push_files as push_files
 from .upload import pushing as pushing

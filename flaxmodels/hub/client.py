@@ -66,10 +66,19 @@ def cache_dir_of(cache_dir: str | os.PathLike | None) -> str:
 
 
 def api(token: str | bool | None) -> "HfApi":
-    """Makes a `huggingface_hub.HfApi` that names this library in its requests."""
+    """Makes a `huggingface_hub.HfApi` that names this library in its requests.
+
+    Raises:
+        HubError: no header can hold the token.
+    """
     from huggingface_hub import HfApi
 
     keep_secret(token)
+    if isinstance(token, str) and not re.fullmatch("[!-~]+", token):
+        raise HubError(
+            "token is empty, or has blanks or characters that no token has: give it alone; None is "
+            "the stored login, False none"
+        )
     return HfApi(endpoint=endpoint(), token=token, library_name="flaxmodels")
 
 

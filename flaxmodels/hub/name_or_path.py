@@ -52,8 +52,10 @@ def parse_address(name: str) -> Address | None:
     """
     if name.startswith("hf://"):
         match = _HF.fullmatch(name)
-        if match is None:
-            raise CheckpointError(f"{name}: expected hf://organisation/name@REVISION/FOLDER")
+        if match is None or match[1].startswith(("datasets/", "spaces/")):
+            raise CheckpointError(
+                f"{name}: expected a model's, hf://organisation/name@REVISION/FOLDER"
+            )
         return Address(unquote(match[1]), match[2] and unquote(match[2]), unquote(match[3] or ""))
     address, hub = urlsplit(name), urlsplit(endpoint())
     if address.scheme not in ("http", "https"):

@@ -63,12 +63,31 @@ class HubOptions:
                 names = {"None" if kind is NoneType else kind.__name__: kind for kind in kinds}
                 expected = " or ".join(names)
                 raise TypeError(f"{name} is {said}; expected {expected}")
-        if self.cache_dir == "":  # would be a cache in the working directory
-            raise ValueError("cache_dir is empty; leave it out for the cache of huggingface_hub")
+        if isinstance(self.token, np.bool_):
+            object.__setattr__(self, "token", bool(self.token))
+        self._take_paths()
         for item in (self.proxies or {}).items():
             if not all(isinstance(part, str) and part for part in item):
                 raise TypeError("proxies must map schemes to addresses: {'http': 'host:port'}")
-        object.__setattr__(self, "subfolder", os.fspath(self.subfolder).rstrip("/"))
+            if item[0] not in ("http", "https", "all") and "://" not in item[0]:
+                raise ValueError(f"proxies: {item[0]!r} is not http, https, all or http://host")
+        if self.local_files_only and self.force_download:
+            raise ValueError(
+                "local_files_only and force_download contradict; leave one of them out"
+            )
+
+    def _take_paths(self) -> None:
+        """Makes texts of paths."""
+        if self.cache_dir == "":  # would be a cache in the working directory
+            raise ValueError("cache_dir is empty; leave it out for the cache of huggingface_hub")
+        for name in ("subfolder", "cache_dir"):
+            if (given := getattr(self, name)) is not None:
+                if not isinstance(path := os.fspath(given), str):
+                    raise TypeError(f"{name} is {path!r:.80}; expected a path that is a str")
+                object.__setattr__(self, name, path)
+        if "\0" in str(self.cache_dir):
+            raise ValueError(f"cache_dir is {self.cache_dir!r:.80}; no path has a null character")
+        object.__setattr__(self, "subfolder", self.subfolder.rstrip("/"))
 
     @classmethod
     def take_from(cls, keywords: dict[str, Any]) -> Self:
@@ -82,7 +101,7 @@ _FLAG = (bool, np.bool_)
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "subfolder": (str, os.PathLike),
     "revision": (str,),
-    "token": (str, bool, NoneType),
+    "token": (str, *_FLAG, NoneType),
     "cache_dir": (str, os.PathLike, NoneType),
     "local_files_only": _FLAG,
     "force_download": _FLAG,

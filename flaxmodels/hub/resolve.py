@@ -234,6 +234,11 @@ def _on_hub(
     could_be_path: bool = False,
 ) -> Location:
     name, revision = address.repo_id, address.revision or options.revision
+    if options.revision not in ("main", revision):
+        raise fp.CheckpointError(
+            f"{name}: the address names revision {quoted(revision)}, and revision is "
+            f"{quoted(options.revision)}; give one"
+        )
     inside = "/".join(filter(None, (address.path, options.subfolder)))
     if inside and not is_plain(inside):
         raise fp.CheckpointError(f"{name}: {quoted(inside)} is not a folder of a repository")

@@ -62,6 +62,7 @@ def push_files(
             f"write is {write!r:.80}; expected a function that writes files into the folder that "
             "it is given"
         )
+    check_message(commit_message, commit_description)
     data = {"tags": listed(tags)}
 
     def finish(push: Push) -> dict[str, bytes]:
@@ -76,6 +77,13 @@ def push_files(
         write(push.folder)
         push.add_folder()
         return push.commit(commit_message or f"Upload {what}", commit_description, finish=finish)
+
+
+def check_message(message: object, description: object) -> None:
+    """Raises TypeError where a commit's message or description is no text."""
+    for name, value in (("commit_message", message), ("commit_description", description)):
+        if not isinstance(value, str | None):
+            raise TypeError(f"{name} is {value!r:.80}; expected text")
 
 
 @contextlib.contextmanager

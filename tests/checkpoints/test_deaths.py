@@ -203,13 +203,11 @@ from flaxmodels.params import process_deaths
 for turn in range(200):
     teller = threading.Timer(turn % 20 / 4000, process_deaths.raise_in, [threading.get_ident()])
     try:
-        teller.start()
-        while True:
-            threading.Thread(target=int).start()
+        with process_deaths.WATCH.interrupting():
+            teller.start()
+            while True:  # raised when start() is all but done, threading makes a KeyError of it
+                threading.Thread(target=int).start()
     except process_deaths.PeerLost:
-        teller.join()
-    except KeyError as error:  # raised when start() was all but done, which threading takes amiss
-        assert isinstance(error.__context__, process_deaths.PeerLost)
         teller.join()
 print("told")
 """

@@ -1,5 +1,6 @@
 """What a repository, a folder or a file of one may be called, and at which revision."""
 
+import os
 import shutil
 
 import jax
@@ -21,7 +22,7 @@ from _paths import GOLDENS, LLAMA, SHARDED
 
 import flaxmodels as fm
 from flaxmodels import params as fp
-from flaxmodels.hub import HubError
+from flaxmodels.hub import HubError, push_files
 
 TORCH = GOLDENS / "formats" / "torch" / "llama"
 TF = GOLDENS / "formats" / "tf"
@@ -102,7 +103,15 @@ def test_P13_27_subfolder(where, hub, commit):
 
 
 @pytest.mark.parametrize(
-    "name", ["hf://org", "hf://", "{hub}/org", "{hub}/org/name/discussions/1", "{hub}/"]
+    "name",
+    [
+        "hf://org",
+        "hf://",
+        "hf://datasets/org/name",
+        "{hub}/org",
+        "{hub}/org/name/discussions/1",
+        "{hub}/",
+    ],
 )
 def test_an_address_that_is_none(name, hub):
     with pytest.raises(fm.CheckpointError, match="expected .*organisation/name"):
@@ -202,17 +211,55 @@ def test_P13_15_a_revision_that_is_not_there(revision, hub):
 def test_P13_15_an_address_s_revision_comes_first(hub, commit):
     hub.commit(NAME, {CONFIG: b"{}"})
     assert is_whole(load(f"hf://{NAME}@{commit}", revision="main")[1])
+    for address in (f"hf://{NAME}@main", f"{hub.endpoint}/{NAME}/tree/main"):
+        with pytest.raises(fm.CheckpointError, match="names revision 'main', and revision is 'v2'"):
+            load(address, revision="v2")
+
+
+class Bytes(os.PathLike):
+    def __fspath__(self):
+        return b"x"
 
 
 OPTIONS = {
     "revision": [5, b"main", ["main"]],
     "token": [5, b"hf_secret", ["hf_secret"]],
-    "subfolder": [5, b"x"],
-    "cache_dir": [5, b"/tmp/x", ["x"]],
+    "subfolder": [5, b"x", Bytes()],
+    "cache_dir": [5, b"/tmp/x", ["x"], Bytes()],
     "proxies": ["http://x", 5, {"http": 5}, {"http": ""}, [("http", "x")], {1: "x"}],
     "local_files_only": ["yes", 1],
     "force_download": ["no", 0],
 }
+
+
+CONTRADICTIONS = [
+    ({"cache_dir": "a\0b"}, "cache_dir is 'a.x00b'; no path has a null character"),
+    ({"proxies": {"htp": "host:1"}}, "proxies: 'htp' is not http, https, all or http://host"),
+    (
+        {"local_files_only": True, "force_download": True},
+        "local_files_only and force_download contradict",
+    ),
+]
+
+
+@pytest.mark.parametrize("token", ["", " ", "hf_abcdefgh\nX: y", "hf_é", " hf_write", "hf_x\0"])
+def test_P13_14_a_token_that_no_request_can_have(token, hub, pair, logged_in):
+    fm.AutoConfig.from_pretrained(LLAMA, token=token)  # nobody is asked
+    model, params = pair
+    for call in (lambda: load(token=token), lambda: model.push_to_hub(params, NAME, token=token)):
+        with pytest.raises(HubError, match="token is empty, or has blanks or") as caught:
+            call()
+        assert "abcdefgh" not in str(caught.value)
+    assert not hub.requests
+
+
+def test_P7_a_message_that_is_no_text(hub, pair, logged_in):
+    for name in ("commit_message", "commit_description"):
+        with pytest.raises(TypeError, match=f"{name} is 3; expected text"):
+            pair[0].push_to_hub(pair[1], NAME, **{name: 3})
+        with pytest.raises(TypeError, match=f"{name} is 3; expected text"):
+            push_files(lambda folder: None, NAME, **{name: 3})
+    assert not hub.requests
 
 
 def test_P13_32_an_option_of_another_type_is_named_and_nobody_is_asked(hub):
@@ -226,6 +273,9 @@ def test_P13_32_an_option_of_another_type_is_named_and_nobody_is_asked(hub):
                     assert "secret" not in str(caught.value)
     with pytest.raises(ValueError, match="cache_dir is empty; leave it out"):
         load(NAME, cache_dir="")
+    for given, said in CONTRADICTIONS:
+        with pytest.raises(ValueError, match=said):
+            load(LLAMA, **given)
     with pytest.raises(TypeError, match="download does not take revison"):
         fm.download(NAME, revison="main")
     assert not hub.requests

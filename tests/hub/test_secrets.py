@@ -80,8 +80,8 @@ def test_P13_14_a_login_that_is_not_there(hub):
     ("token", "message"),
     [
         ("hf_wrongwrong", "refuses .401.: log in with `hf auth login`"),
-        ("hf_wrongwrong\n", "LocalProtocolError"),
-        ("hf_wröngwrong", "refused: "),
+        ("hf_wrongwrong\n", "token is empty, or has blanks"),
+        ("hf_wröngwrong", "or characters that no token has"),
     ],
     ids=["wrong", "newline", "letters"],
 )

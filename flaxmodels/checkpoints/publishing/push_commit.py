@@ -34,6 +34,9 @@ class PushOptions:
     commit_description: str | None = None
     card: CardInfo = CardInfo()
 
+    def __post_init__(self) -> None:
+        hub.check_message(self.commit_message, self.commit_description)
+
     @property
     def branch(self) -> BranchKeywords:
         """Which repository, and which of its branches, a push is to."""
