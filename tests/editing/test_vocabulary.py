@@ -476,8 +476,8 @@ def test_P26_3_fewer_tokens_than_dimensions_and_equal_rows():
         and np.corrcoef(spread.ravel(), covariance.ravel())[0, 1] > 0.95
     )
     params["embed_tokens"]["embedding"] = np.full((12, 64), 0.25, np.float32)
-    _, after = model.resize_token_embeddings(params, 14, KEY)
-    np.testing.assert_allclose(after["embed_tokens"]["embedding"], 0.25, rtol=1e-5)
+    _, after = model.resize_token_embeddings(params, 400, KEY)
+    np.testing.assert_allclose(after["embed_tokens"]["embedding"], 0.25, rtol=1e-4)
 
 
 def test_P26_3_draws_depend_on_the_key_alone():
@@ -513,7 +513,7 @@ def test_P26_bad_arguments(options, said):
 
 def test_P26_P29_P30_what_is_no_tree_of_arrays():
     model = tiny("LlamaForCausalLM")
-    params = jax.tree.map(jnp.asarray, numbered(model))
+    params = jax.device_put(numbered(model))
     for wrong in (15, None, [params]):
         for edit in (
             *(model.resize_token_embeddings, model.tie_weights, model.untie_weights),
@@ -558,7 +558,7 @@ def test_P26_P24_leaves_on_the_disk_are_read(tmp_path):
 def test_P26_P24_leaves_in_host_memory_stay_there():
     """Where `device_map` puts what is to be on the CPU: nothing is computed of them there."""
     model = tiny("LlamaForCausalLM", False, num_attention_heads=4, num_key_value_heads=4)
-    params = jax.tree.map(jnp.asarray, numbered(model))
+    params = jax.device_put(numbered(model))
     kept = jax.sharding.SingleDeviceSharding(jax.devices()[0], memory_kind="pinned_host")
     for edit in (
         lambda params: model.resize_token_embeddings(params, 15, KEY)[1],
@@ -594,8 +594,9 @@ def test_P26_a_token_id_of_the_config_may_lose_its_row(name):
 
 def test_P26_a_row_of_padding_that_is_not_there_is_not_drawn():
     table = fm.blocks.Embed(9, 8, 0.5, padding_id=11)
-    drawn = table.init(KEY, jnp.zeros((1,), int), jnp.float32)["params"]["embedding"]
-    assert jnp.shape(drawn) == (9, 8) and jnp.not_equal(drawn, 0).any(axis=1).all()
+    init = jax.jit(lambda key: table.init(key, np.zeros(1, np.int32), jnp.float32))
+    drawn = np.asarray(init(KEY)["params"]["embedding"])
+    assert drawn.shape == (9, 8) and (drawn != 0).any(axis=1).all()
 
 
 # --- kinds of leaves ---
@@ -603,7 +604,7 @@ def test_P26_a_row_of_padding_that_is_not_there_is_not_drawn():
 
 def test_P26_P29_P30_dtype_and_kind_of_array_stay():
     model = tiny("BertForMaskedLM", tie_word_embeddings=False)
-    for array in (np.asarray, jnp.asarray):
+    for array in (np.asarray, jax.device_put):
         params = jax.tree.map(array, numbered(model, jnp.bfloat16))
         for edit in ("grown", "shrunk", "tied"):
             if edit == "tied":
@@ -615,7 +616,7 @@ def test_P26_P29_P30_dtype_and_kind_of_array_stay():
             for path, leaf in fp.flatten(after).items():
                 assert leaf.dtype == jnp.bfloat16, path
                 assert type(leaf) is type(fp.flatten(params)[path]), path
-                if array is jnp.asarray:
+                if array is jax.device_put:
                     assert not leaf.committed, path
         if array is np.asarray:
             table = model.resize_token_embeddings(params, 7)[1]
@@ -650,7 +651,7 @@ def test_P26_P29_P30_abstract_trees_are_edited_like_real_ones(name, thorough):
 @some_of("name", ["BertForMaskedLM", "GPT2LMHeadModel"], "BertForMaskedLM")
 def test_P26_P29_P30_under_jit(name):
     model = tiny(name)
-    params = jax.tree.map(jnp.asarray, numbered(model))
+    params = jax.device_put(numbered(model))
 
     @jax.jit
     def edits(params, key, table):
@@ -710,7 +711,7 @@ def test_P26_P29_P30_shards_stay_where_the_rules_put_them(mesh, name, scan_layer
 
 def test_P26_2_a_number_that_does_not_divide_says_which_would(mesh):
     model = tiny("LlamaForCausalLM", tie_word_embeddings=False)
-    leaves = fp.flatten(jax.tree.map(jnp.asarray, numbered(model)))
+    leaves = fp.flatten(jax.device_put(numbered(model)))
     place = {"model/embed_tokens/embedding": P("fsdp"), "lm_head/kernel": P(None, "tensor")}
     for path, spec in place.items():
         leaves[path] = jax.device_put(leaves[path], NamedSharding(mesh, spec))
@@ -734,9 +735,9 @@ def test_P26_2_a_number_that_does_not_divide_says_which_would(mesh):
 
 def test_P26_an_edit_donates_nothing():
     model = tiny("LlamaForCausalLM")
-    params = jax.tree.map(jnp.asarray, numbered(model))
+    params = jax.device_put(numbered(model))
     for edit in (model.untie_weights, model.tie_weights):
         edit(params)
-    model.resize_token_embeddings(params, 14, KEY)
+    model.resize_token_embeddings(params, 15, KEY)
     model.resize_token_embeddings(params, 7)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(params))

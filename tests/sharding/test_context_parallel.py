@@ -188,13 +188,17 @@ def test_dual_chunks_there_and_back(axes):
 
 def test_devices_visit_as_many_blocks():
     parts, mask = 4, blocks.AttentionMask(blocks.Causal())
-    visits = {}
-    for name, order in (("dual", fs.dual_chunk_order(64, parts)), ("plain", np.arange(64))):
-        keys = jnp.asarray(order)
-        visits[name] = [
-            int(blocked._visits(mask._replace(queries=own, keys=keys), 16, 64, (4, 4))[1].sum())
-            for own in keys.reshape(parts, 16)
-        ]
+
+    @jax.jit
+    def count(own, keys):
+        told = mask._replace(queries=own, keys=keys)
+        return blocked._visits(told, 16, 64, (4, 4))[1].sum()
+
+    orders = {"dual": fs.dual_chunk_order(64, parts), "plain": np.arange(64)}
+    visits = {
+        name: [int(count(own, order)) for own in order.reshape(parts, 16)]
+        for name, order in orders.items()
+    }
     assert visits == {"dual": [34] * 4, "plain": [10, 26, 42, 58]}
 
 

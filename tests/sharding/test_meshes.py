@@ -143,12 +143,12 @@ def test_D7_params_that_the_caller_put_on_explicit_axes_are_named():
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_D7_under_set_mesh():
+def test_D7_under_set_mesh(thorough):
     model, params, expected = made()
     mesh = fs.make_mesh(fsdp=-1)
     placed = jax.device_put(params, fs.shardings(model.abstract_params(), mesh))
     cases = (  # params on one device, not compiled: tests/models/test_modes.py
-        (mesh, placed, model.apply),
+        *([(mesh, placed, model.apply)] if thorough else []),
         *((mesh, given, jax.jit(model.apply)) for given in (placed, params)),
         (EXPLICIT, params, jax.jit(model.apply)),
     )
