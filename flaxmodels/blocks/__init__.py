@@ -4,6 +4,7 @@ Shapes: B batch, T queries, S keys (slots of a cache), D model, F hidden width o
 K key-value heads, G = N / K, H head dimension, V vocabulary, L layers.
 """
 
+from ..params.adapters.adapter import scaled as scaled
 from .activations import ACTIVATIONS as ACTIVATIONS
 from .attention.additive_mask import extended_attention_mask as extended_attention_mask
 from .attention.additive_mask import invert_attention_mask as invert_attention_mask
@@ -82,7 +83,6 @@ from .weights.linear import affine as affine
 from .weights.linear import contract as contract
 from .weights.linear import embed_inputs as embed_inputs
 from .weights.linear import rows as rows
-from .weights.linear import scaled as scaled
 from .weights.linear import with_bias as with_bias
 from .weights.parameter import parameter as parameter
 from .weights.parameter import weight as weight

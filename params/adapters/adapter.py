@@ -189,6 +189,7 @@ def wide(x: jax.typing.ArrayLike) -> jax.Array:
 
 
 def scaled(x: jax.Array, factor: jax.typing.ArrayLike) -> jax.Array:
-    """Multiplies x with one number, in float32, and returns the dtype of x."""
+    """Multiplies x with one number, in float32, and returns the dtype of x. In bfloat16 the number
+    itself would be rounded: 0.22 to 0.2197."""
     y = wide(x)
     return (y * jnp.asarray(factor, y.dtype)).astype(x.dtype)

@@ -48,6 +48,7 @@ def open_checkpoint(
     """
     path = os.fspath(path)
     _check_arguments(path, use_safetensors, framework, variant, weights_only)
+    flag("adapted", adapted)
     if not store.exists(path) and store.exists(f"{path}.index"):
         path = f"{path}.index"
     if not store.is_folder(path):

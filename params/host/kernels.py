@@ -14,6 +14,7 @@ from typing import TypeGuard
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src import xla_bridge  # the only way to ask without starting a backend
 from jax.core import Tracer
 
 from ..types import Leaf
@@ -166,7 +167,7 @@ def _beside(leaf: Leaf, first: jax.Array) -> jax.Array:
 
 def _forget_threads() -> None:
     global _forked
-    _forked = True
+    _forked |= xla_bridge.backends_are_initialized()  # there are threads from then on
 
 
 _forked = False

@@ -19,6 +19,8 @@ from .leaf_pieces import LeafPiece, Saved, array_of, by_tensor, read_tensor
 from .packed_layouts import OURS, layout_pieces
 from .packed_pieces import array_pieces
 
+_FIRST = "flax.jax_utils.unreplicate(params) or jax.tree.map(lambda x: x[0], params) is the first"
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
@@ -84,10 +86,11 @@ def tensor_specs(
         problem = "is not in the params" if odd[0] in wanted else "is no leaf of the model"
         raise CheckpointError(f"{odd[0]} {problem} ({len(odd)} such leaves); nothing was written")
     for path, leaf in leaves.items():
-        if tuple(leaf.shape) != tuple(wanted[path].shape):
+        if (shape := tuple(leaf.shape)) != tuple(wanted[path].shape):
+            many = shape[1:] == tuple(wanted[path].shape) and len(shape) > 0
             raise CheckpointError(
-                f"{path} has shape {tuple(leaf.shape)}, the model's is {wanted[path].shape}; "
-                "nothing was written"
+                f"{path} has shape {shape}, the model's is {wanted[path].shape}; nothing was "
+                f"written{f'; of {shape[0]} sets of params, {_FIRST}' if many else ''}"
             )
         if _is_floating(wanted[path]) and not _is_floating(leaf):
             raise CheckpointError(

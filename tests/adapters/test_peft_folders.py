@@ -469,6 +469,19 @@ def test_adapters_of_the_backbone_and_of_old_files(llama, tmp_path):
         assert equal(model.load_adapter(plain, put(tmp_path / "b", cut)), expected)
     named = {k.replace(".weight", ".default.weight"): x for k, x in tensors().items()}
     assert equal(model.load_adapter(plain, put(tmp_path / "c", named)), expected)
+    for i, wrapped in enumerate(  # by torch.compile before and after PEFT, FSDP, and in parallel
+        (
+            lambda k: f"_orig_mod.{k}",
+            lambda k: k.replace("model.model.model.", "model.model._orig_mod.model.", 1),
+            lambda k: k.replace(".self_attn.", "._fsdp_wrapped_module.self_attn."),
+            lambda k: f"module._orig_mod.{k}",
+        )
+    ):
+        state = {wrapped(k): x for k, x in tensors().items()}
+        assert equal(model.load_adapter(plain, put(tmp_path / f"w{i}", state)), expected)
+    both = tensors() | {f"_orig_mod.{k}": x for k, x in tensors().items()}
+    with pytest.raises(CheckpointError, match="'_orig_mod.base.* both stand for"):
+        model.load_adapter(plain, put(tmp_path / "d", both))
 
 
 def test_a_saved_table_takes_the_place_of_the_base(tmp_path):

@@ -8,7 +8,6 @@ from flax import linen as nn
 from ... import sharding as fs
 from ...params.adapters.adapted_weight import AdaptedWeight
 from ...params.quantized.qtensor import QTensor
-from ...params.tree.cast import at_least_float32
 from ...params.tree.weights import Weight
 from ..inputs import Tokens
 from . import quantized
@@ -161,9 +160,3 @@ def embed_inputs(embed: Embed, tokens: Tokens, dtype: jax.typing.DTypeLike) -> j
     if tokens.input_ids is None:
         return jnp.asarray(tokens.inputs_embeds).astype(dtype)
     return embed(tokens.input_ids, dtype)
-
-
-def scaled(x: jax.Array, factor: float) -> jax.Array:
-    """Multiplies x with a number in float32, and returns the dtype of x. In bfloat16 the number
-    itself would be rounded: 0.22 to 0.2197."""
-    return (x.astype(at_least_float32(x.dtype)) * factor).astype(x.dtype)

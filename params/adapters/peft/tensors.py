@@ -32,6 +32,11 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 """Method -> what follows the module in the names of its tensors."""
 
+# What torch.compile, FSDP and checkpointing put around modules; PEFT takes out the first of them.
+_WRAPPERS = re.compile(
+    r"^module\.(?=(?:_orig_mod\.)?base_model\.)"
+    r"|(?<![^.])(?:_orig_mod|_(?:fsdp|checkpoint)_wrapped_module)\."
+)
 _FIELD = re.compile(
     r"\.(lora_[AB](?=\.)|lora_embedding_[AB]|lora_magnitude_vector|hada_(?:w[12]_[ab]|t[12])"
     r"|lokr_(?:w[12](?:_[ab])?|t2)|ia3_l|(?:token_adapter\.)?trainable_tokens_delta)"
@@ -97,8 +102,7 @@ def parse(tensors: Mapping[str, Tensor], config: PeftConfig, where: str) -> Adap
     """
     fields: dict[str, dict[str, Tensor]] = {}
     replaced: dict[str, Tensor] = {}
-    names = _without_prefix(tensors, where)
-    for short, name in names.items():
+    for short, name in _without_prefix(tensors, where):
         tensor = tensors[name]
         found = _FIELD.search(short)
         if found is None:
@@ -146,13 +150,14 @@ def _check_field(field: str, tensor: Tensor, config: PeftConfig, where: str) -> 
         )
 
 
-def _without_prefix(tensors: Iterable[str], where: str) -> dict[str, str]:
-    """Returns {name without PEFT's own modules: name}; Transformers writes some files without."""
-    names = [*tensors]
-    have = [name for name in names if name.startswith(PREFIX)]
+def _without_prefix(tensors: Iterable[str], where: str) -> list[tuple[str, str]]:
+    """Returns (name without PEFT's own modules and those of wrappers, name) of each; Transformers
+    writes some files without PEFT's."""
+    names = {name: _WRAPPERS.sub("", name) for name in tensors}
+    have = [name for name, bare in names.items() if bare.startswith(PREFIX)]
     if have and len(have) < len(names):
-        odd = next(name for name in names if not name.startswith(PREFIX))
+        odd = next(name for name, bare in names.items() if not bare.startswith(PREFIX))
         raise CheckpointError(
             f"{where}: {quoted(odd)} does not begin with {PREFIX!r}, as {quoted(have[0])} does"
         )
-    return {name.removeprefix(PREFIX): name for name in names}
+    return [(bare.removeprefix(PREFIX), name) for name, bare in names.items()]

@@ -30,10 +30,18 @@ def test_a_child_without_its_parents_threads_works():
 
 def test_a_child_casts_what_its_parent_loaded():
     """As of a saver that forks: the child has none of XLA's threads, which compile and compute."""
-    code = "import os, jax.numpy as jnp; from flaxmodels import params as fp\n"
+    code = "import os, jax, jax.numpy as jnp; from flaxmodels import params as fp\n"
     code += "tree = {'kernel': jnp.ones((2, 3)) + 0, 'table': jnp.ones((1 << 22,)) + 0}\n"
-    code += "cast = fp.to_bf16(tree)\n"
+    code += "cast = jax.block_until_ready(fp.to_bf16(tree))\n"
     code += "if child := os.fork():\n"
     code += "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     code += "os._exit(0 if fp.diff(fp.to_bf16(tree), cast).equal else 3)"
+    assert _children.run("-c", code).returncode == 0
+
+
+def test_a_child_of_a_process_that_used_no_device_compiles():
+    code = "import os, numpy as np; from flaxmodels.params.host import kernels\n"
+    code += "if child := os.fork():\n"
+    code += "    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    code += "os._exit(0 if kernels.compiles(np.dtype('float32')) else 3)"
     assert _children.run("-c", code).returncode == 0

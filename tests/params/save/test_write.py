@@ -303,7 +303,7 @@ BAD = {
     ),
     "stacked": (
         {"a": {"kernel": KERNEL[None], "bias": np.zeros(6)}},
-        r"a/kernel has shape \(1, 4, 6\)",
+        r"a/kernel has shape \(1, 4, 6\), .*; of 1 sets of params, flax.jax_utils.unreplicate",
     ),
     "object": ({"a": {"kernel": KERNEL, "bias": np.array([None] * 6)}}, "a.bias: .*dtype object"),
     "big-endian": ({"a": {"kernel": KERNEL, "bias": np.zeros(6, ">f4")}}, "a.bias: .*dtype >f4"),
