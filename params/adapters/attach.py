@@ -187,10 +187,10 @@ def known_names(params: Params, names: str | Iterable[str]) -> tuple[str, ...]:
         TypeError: they are no texts.
         ValueError: one that no adapter has, or one twice.
     """
-    names = (names,) if isinstance(names, str) else names
-    if not isinstance(names, Iterable) or not all(isinstance(x, str) for x in (*names,)):
+    given = [names] if isinstance(names, str) or not isinstance(names, Iterable) else [*names]
+    if not all(isinstance(x, str) for x in given):
         raise TypeError(f"adapters are named by a text or several, got {names!r}")
-    names, known = tuple(names), adapter_names(params)
+    names, known = tuple(given), adapter_names(params)
     if len({*names}) < len(names):
         raise ValueError(f"the adapters are {', '.join(names)}; name each of them once")
     for name in names:

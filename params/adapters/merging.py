@@ -10,6 +10,7 @@ from jax.core import Tracer
 
 from ..quantized.make import quantize_leaf
 from ..quantized.qtensor import QTensor
+from ..scalars import flag
 from ..tree.paths import flatten, unflatten
 from ..types import Params
 from .adapted_weight import AdaptedWeight, over_layers, with_all
@@ -43,6 +44,7 @@ def merge_adapters(
             an adapter of the lookups alone of a table that is a head too; one that adds to a bias,
             where there is none; one that is merged already; with the path.
     """
+    flag("keep", keep)
     if quantized not in QUANTIZED:
         raise ValueError(f"quantized is {quantized!r}; expected one of {', '.join(QUANTIZED)}")
     names = known_names(params, active_adapters(params) if names is None else names)

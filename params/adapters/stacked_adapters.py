@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, SupportsIndex, TypeAlias
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ..scalars import flag
 from ..tree.weights import Shape
 from ..types import Params
 from .adapted_weight import AdaptedWeight, over_layers
@@ -144,6 +145,7 @@ def put_adapter(
     Raises:
         ValueError: no such number, or an adapter for which the stack has no place; with its path.
     """
+    flag("donate", donate)
     leaves, banks, number = adapted_leaves(params), _banks(params), _whole(number)
     if not banks:
         raise ValueError("the params have no stack; fp.stack_adapters makes one of adapters")
@@ -234,6 +236,8 @@ def _index(choice: Choice, names: tuple[str, ...]) -> jax.Array:
     """Returns the numbers of adapters, int32 [B] or []."""
     if isinstance(choice, str) or not isinstance(choice, Iterable):
         return jax.device_put(np.int32(_number(choice, names)))
+    if isinstance(choice, Mapping | Set):
+        raise TypeError(f"adapters are chosen by one for each row, in order, got {choice!r:.80}")
     if isinstance(choice, Tracer):
         index = choice
     elif isinstance(choice, jax.Array | np.ndarray):

@@ -87,10 +87,11 @@ def tensor_specs(
         raise CheckpointError(f"{odd[0]} {problem} ({len(odd)} such leaves); nothing was written")
     for path, leaf in leaves.items():
         if (shape := tuple(leaf.shape)) != tuple(wanted[path].shape):
-            many = shape[1:] == tuple(wanted[path].shape) and len(shape) > 0
+            first, *rest = shape or (0,)
+            is_set = first and rest == [*wanted[path].shape]
             raise CheckpointError(
                 f"{path} has shape {shape}, the model's is {wanted[path].shape}; nothing was "
-                f"written{f'; of {shape[0]} sets of params, {_FIRST}' if many else ''}"
+                f"written{f'; of {first} sets of params, {_FIRST}' if is_set else ''}"
             )
         if _is_floating(wanted[path]) and not _is_floating(leaf):
             raise CheckpointError(

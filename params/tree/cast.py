@@ -55,7 +55,7 @@ def parse_dtype(dtype: DtypeLike) -> np.dtype:
     elif dtype is not None:  # which NumPy takes for float64
         try:
             known = jnp.dtype(dtype)
-        except TypeError:
+        except (TypeError, ValueError):
             known = None
         if known is not None and jnp.issubdtype(known, jnp.floating):
             return known

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from jax.core import Tracer
 from jax.tree_util import DictKey, KeyPath, keystr, tree_flatten_with_path
 
@@ -52,6 +53,8 @@ def arrays_of(leaves: Mapping[str, T]) -> Mapping[str, T]:
         if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
             kind = type(leaf).__name__
             raise ValueError(f"{path or 'the tree'} is {leaf!r:.50}, a {kind}; expected an array")
+        if isinstance(leaf, np.ma.MaskedArray):
+            raise ValueError(f"{path or 'the tree'} is a masked array; give leaf.filled(...)")
     return leaves
 
 

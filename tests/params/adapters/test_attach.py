@@ -293,6 +293,9 @@ def test_names_of_adapters_are_texts_that_folders_can_have():
     for names in (None, 3, [3]):
         with pytest.raises(TypeError, match="named by a text or several"):
             fp.set_adapters(params, names)
+    assert fp.active_adapters(fp.set_adapters(params, (x for x in ["bank"]))) == ("bank",)
+    with pytest.raises(TypeError, match="keep is 'yes'; expected True or False"):
+        fp.merge_adapters(params, keep="yes")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="name each of them once"):
         fp.set_adapters(params, ["bank", "bank"])
     with pytest.raises(TypeError, match="enabled is 'no'"):

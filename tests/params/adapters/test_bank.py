@@ -106,6 +106,9 @@ def test_what_is_refused(every):
     for odd in (0.5, True, [0.7], [True, 1]):
         with pytest.raises(TypeError, match="chosen by a whole number, got"):
             fp.choose_adapters(bank, odd)
+    for odd in ({"lora"}, {"lora": 1}):
+        with pytest.raises(TypeError, match="chosen by one for each row, in order"):
+            fp.choose_adapters(bank, odd)  # pyright: ignore[reportArgumentType]
     for odd in ("lora", True, 1.5):
         with pytest.raises(TypeError, match="chosen by a whole number, got"):
             fp.put_adapter(bank, odd, {})

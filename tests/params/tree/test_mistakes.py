@@ -33,6 +33,16 @@ def with_itself(array):
 SEED = {"w": fm.sharding.AbstractParam((2,), jnp.float32, axes=(None,), draw=jax.random.normal)}
 MISTAKES = {
     "text for a number": (lambda: fp.interpolate(TREE, TREE, "0.5"), TypeError, "t is '0.5'; exp"),
+    "masked": (
+        lambda: fp.scale({"w": np.ma.array([1.0], mask=[True])}, 2.0),
+        ValueError,
+        r"w is a masked array; give leaf.filled\(",
+    ),
+    "dtypes in a tree": (
+        lambda: fp.cast(TREE, {"a": {"kernel": "bf16"}}),
+        ValueError,
+        "unknown dtype {'kernel': 'bf16'}",
+    ),
     "no number": (lambda: fp.scale(TREE, None), TypeError, "factor is None; expected one number"),
     "text for a decay": (lambda: fp.ema(TREE, TREE, "x"), TypeError, "decay is 'x'"),
     "several decays": (lambda: fp.ema(TREE, TREE, [0.5]), ValueError, r"decay has shape \(1,\)"),
