@@ -49,6 +49,24 @@ def wrap_constructor(cls: Any) -> None:
     cls.__post_init__ = __post_init__
 
 
+def wrap_call(cls: Any) -> None:
+    """Wraps the `__call__` of a class, so that a model that is called itself says what runs it."""
+    if "__call__" not in vars(cls):
+        return
+    call = cls.__call__
+
+    @functools.wraps(call)
+    def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if self.scope is None:
+            raise TypeError(
+                f"{type(self).__name__} holds no params, and is not called itself: "
+                "model.apply({'params': params}, input_ids, ...) runs it"
+            )
+        return call(self, *args, **kwargs)
+
+    cls.__call__ = __call__
+
+
 def normalise(model: nn.Module) -> None:
     """Checks a new model's fields, and replaces each by its normal form.
 
@@ -138,9 +156,10 @@ def config_names(cls: type[Config]) -> frozenset[str]:
 def check_config(cls: Any, config: Config) -> None:
     """Raises `TypeError` unless `config` is of the class that the model class reads."""
     if not isinstance(config, cls.config_class):
-        raise TypeError(
-            f"{cls.__name__} takes a {cls.config_class.__name__}, got {type(config).__name__}"
-        )
+        kind = cls.config_class.__name__
+        reads = {dict: "from_dict(values)", str: "from_pretrained(name)"}.get(type(config))
+        hint = f": fm.{kind}.{reads} makes one" if reads else ""
+        raise TypeError(f"{cls.__name__} takes a {kind}, got {type(config).__name__}{hint}")
 
 
 def _unknown(cls: Any, names: set[str]) -> TypeError:

@@ -90,6 +90,7 @@ INSTEAD = by_name(
             "model.merge_adapter(params) merges, fp.without_adapters(params) leaves the base"
         ),
         "beam_search greedy_search sample contrastive_search": "model.generate(params, ids, ...)",
+        "replace": "model.clone(field=value); of a configuration, model.config.replace(...)",
         "get_base_model": "params[Class.base_model_prefix] are its params",
         "encode decode": "encoder-decoders have it, as BartForConditionalGeneration",
     }

@@ -113,6 +113,7 @@ class Model(nn.Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         fields.wrap_constructor(cls)
+        fields.wrap_call(cls)
 
     def __post_init__(self) -> None:
         fields.normalise(self)

@@ -12,6 +12,7 @@ from _turns import in_turn, some_of
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
+from flaxmodels.core import template
 
 LOOP_EAGER = {"scan_layers": False, "attn_implementation": "eager"}
 LOOP_SDPA = {"scan_layers": False, "attn_implementation": "sdpa"}
@@ -239,10 +240,11 @@ def test_dropout_is_off_unless_asked_for(name, scan_layers):
 @in_turn("name", LANGUAGE_MODELS, "scan_layers", [False, True], ids=(None, ["loop", "scan"]))
 def test_everything_is_computed_in_dtype(name, scan_layers):
     it = golden.load(name)
-    model, params = it.load(scan_layers=scan_layers, dtype=jnp.bfloat16)
+    dtype = "half" if name.startswith("llama") else jnp.bfloat16
+    model, params = it.load(scan_layers=scan_layers, dtype=dtype)
     arguments, expected = it.calls()[0]
     out = run(model, params, arguments, output_hidden_states=True)
-    assert {x.dtype for x in (out.logits, *out.hidden_states)} == {jnp.dtype(jnp.bfloat16)}
+    assert {x.dtype for x in (out.logits, *out.hidden_states)} == {model.dtype}
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
     tokens = arguments["attention_mask"].astype(bool)
     difference = np.abs(np.asarray(out.logits, np.float32) - expected["logits"])[tokens]
@@ -389,6 +391,32 @@ def test_a_batch_without_a_padding_token_has_no_known_ends(family):
     assert one.shape == (1, 3)
     with pytest.raises(ValueError, match="pad_token_id is None"):
         jax.eval_shape(model.apply, {"params": params}, np.array([[5, 6], [7, 8]]))
+
+
+def test_a_model_that_is_called_itself_names_what_runs_it():
+    model = fm.LlamaModel(fm.LlamaConfig())
+    for call in (lambda: model(np.ones((1, 2), int)), lambda: model(input_ids=[[1]])):
+        with pytest.raises(TypeError, match="LlamaModel holds no params.*model.apply"):
+            call()
+
+
+def test_what_makes_a_configuration_is_named_to_who_gives_none():
+    with pytest.raises(TypeError, match=r"got dict: fm.LlamaConfig.from_dict\(values\) makes one"):
+        fm.LlamaModel({"hidden_size": 16})
+    with pytest.raises(TypeError, match=r"got str: fm.LlamaConfig.from_pretrained\(name\)"):
+        fm.LlamaModel("org/name")
+
+
+def test_a_template_is_that_of_all_ways_to_run_a_model(monkeypatch):
+    """It is traced once for them, and has each model's own layers."""
+    traced, declared = [], template._declared
+    monkeypatch.setattr(template, "_declared", lambda m: traced.append(m) or declared(m))
+    model = fm.LlamaModel(fm.LlamaConfig(**TINY, intermediate_size=24))
+    ways = ({"dtype": "bf16", "remat": "full"}, {"attn_implementation": "eager", "rules": "fsdp"})
+    expected = model.abstract_params()
+    for way in ways:
+        assert model.clone(**way).abstract_params() == expected
+    assert "layers/0" in str(list(fp.flatten(expected))) and len(traced) == 1
 
 
 def test_the_dtype_of_computing_is_any_name_of_one():
