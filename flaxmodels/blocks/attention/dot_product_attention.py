@@ -2,6 +2,7 @@
 ("flash"), or blocks, for long inputs."""
 
 import jax
+import jax.numpy as jnp
 
 from .blocked import blocked, is_long
 from .eager_attention import Scoring, formula
@@ -78,7 +79,8 @@ def attend(
         return blocked(q, k, v, mask, scoring), None
     if flash and not by_formula:
         return fused(q, k, v, mask, scoring), None
-    precision = None if by_formula else _PRECISION.get(q.dtype.name)
+    gpu_alone = q.dtype == jnp.float16 and jax.default_backend() != "gpu"  # others refuse F16
+    precision = None if by_formula or gpu_alone else _PRECISION.get(q.dtype.name)
     seen, given = mask.array(t, s), {"dropout": dropout, "dropout_key": key}
     out, weights = formula(q, k, v, seen, scoring, precision=precision, **given)
     return out, weights if need_weights else None
