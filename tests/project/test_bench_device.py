@@ -2,8 +2,11 @@
 
 import argparse
 import math
+import subprocess
 import time
+import types
 
+import _children
 import bench_device
 import pytest
 
@@ -32,6 +35,11 @@ def test_a_part_has_its_figures(name, args):
     assert numbers and all(map(math.isfinite, numbers))
 
 
-def test_a_part_that_fails_is_a_row(args):
+def test_a_part_that_fails_is_a_row(args, monkeypatch):
+    def forked(command, env, timeout, **_):
+        return _children.run(*command[1:], env=env, timeout=timeout)
+
+    processes = types.SimpleNamespace(run=forked, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(bench_device, "subprocess", processes)
     row = bench_device.in_a_process("prefill 9B sdpa", args, CEILINGS, time.monotonic() + 60)
     assert list(row) == ["failed"] and "device-9B-small" in row["failed"]
