@@ -1,6 +1,7 @@
 """`generate` under JAX's own modes and transforms: the tokens are those of a plain call."""
 
 import functools
+import re
 
 import _modes
 import jax
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 from _drawn import params_of, tiny_llama
 from _turns import some_of
+from flax import linen as nn
 from jax import P
 
 import flaxmodels as fm
 from flaxmodels import params as fp
 from flaxmodels import sharding as fs
+from flaxmodels.generation.passes import ready
 
 MODEL = fm.LlamaForCausalLM(
     tiny_llama(
@@ -82,14 +85,25 @@ def test_D6_D13_D37_modes_that_can_fail_while_they_are_traced(params, expected, 
     )
 
 
+class Bigrams(fm.LlamaForCausalLM):
+    """A table of logits in the place of passes."""
+
+    @nn.nowrap
+    def first_pass(self, params, prompt, slots):
+        rows = ready(prompt, self.config)
+        cache = self.init_cache(prompt.ids.shape[0], slots)
+        return params["table"][rows.ids[:, -1]], cache, rows
+
+    @nn.nowrap
+    def next_pass(self, params, token, cache, before):
+        return params["table"][token[:, 0]], cache
+
+
 def test_D6_D37_disable_jit():
-    """After one token, so that prefill and step are operations of the same shapes; and all sizes
-    are alike, so that of many operations one is to be compiled."""
-    sizes = {"vocab_size": 8, "head_dim": 8, "num_attention_heads": 1, "intermediate_size": 8}
-    model = fm.LlamaForCausalLM(MODEL.config.replace(**sizes))
-    params, call = params_of(model), functools.partial(continued, model=model)
-    rows = ROWS[:1, :1]
-    _modes.check("disable_jit", call, params, rows, call(params, rows), 0)
+    """Of what generation adds; passes of models, and with a cache: tests/models/test_modes.py."""
+    table = np.random.default_rng(0).normal(size=(19, 19)).astype(np.float32)
+    params, call = {"table": table}, functools.partial(continued, model=Bigrams(MODEL.config))
+    _modes.check("disable_jit", call, params, ROWS, call(params, ROWS), 0)
 
 
 @some_of("mode", STACKED, STACKED[1])
@@ -112,10 +126,16 @@ def test_D6_D13_D37_stacked_layers_are_traced(params, expected, mode):
     assert jax.tree.map(jnp.shape, expected) == jax.tree.map(jnp.shape, found)
 
 
-@pytest.mark.parametrize("mode", ["x64", "debug_infs"])
+@some_of("mode", ["x64", "debug_infs"], "debug_infs")
 def test_D6_D37_modes_of_a_draw(params, drawn, mode):
     with _modes.CONTEXTS[mode]():
         np.testing.assert_array_equal(draw(params), drawn)
+
+
+def test_D6_D37_a_draw_in_x64_computes_nothing_in_float64(params):
+    with _modes.CONTEXTS["x64"]():
+        program = str(jax.make_jaxpr(lambda params: draw(params))(params))
+    assert "f32[2,19]" in program and not re.search(r"f64\[\d", program)
 
 
 def test_D6_D37_a_draw_under_strict_promotion(params, drawn):

@@ -16,7 +16,7 @@ PROMPT = np.frombuffer(b"The for statement is used to", np.uint8).astype(np.int3
 TWO = np.stack([PROMPT[0], np.r_[np.zeros(8, np.int32), PROMPT[0, :-8]]])
 HOW = {
     "greedy": {"do_sample": False},
-    "drawn": {"do_sample": True, "temperature": 0.8, "top_k": 40, "top_p": 0.95},
+    "drawn": {"do_sample": True, "temperature": 0.8},
 }
 
 
