@@ -260,8 +260,8 @@ def _problem(name: str, value: Json) -> str | None:
         return f"a token is a number from 0 to 2**31 - 1{none}"
     if name in ("max_new_tokens", "max_length") and not 0 < value < _MANY:
         return "it must be at least 1 and below 2**31"
-    if name == "temperature" and value < 0:
-        return "it must be above 0"
+    if name == "temperature" and not 0 <= value <= float(np.finfo(np.float32).max):
+        return "it must be above 0, and a number of float32"
     if name == "top_k" and not 0 <= value < _MANY:
         return "it must be a positive integer, or 0 for all"
     if name == "top_p" and not 0 <= value <= 1:

@@ -64,7 +64,7 @@ def neutral(owner: str, given: JsonObject, fields: Iterable[str]) -> dict[str, J
         same = CHANGE.get(name, KEEP.get(name))
         if same is None and name not in _ARGUMENTS and name not in _BOOKKEEPING:
             raise TypeError(f"{owner} has no {name!r}{_hint(name, fields)}")
-        if name not in _BOOKKEEPING and not _is_neutral(value, same or (False,)):
+        if name not in _BOOKKEEPING and not _is_neutral(value, same or (False, ())):
             raise NotImplementedError(
                 f"{owner}: {name} = {_text(value)} is not implemented yet; leave it out"
             )

@@ -108,3 +108,19 @@ def kind_of(model: Model) -> Kind:
     """Returns the kind of a model's head; of a class with a kind of its own, labels of which
     nothing is known."""
     return KINDS.get(model.loss_kind or "", Kind())
+
+
+def vocab_size_of(model: Model) -> int | None:
+    """Returns how many tokens a model's inputs may have; None if that is not known."""
+    return getattr(getattr(model.config, "text", model.config), "vocab_size", None)
+
+
+def label_count(model: Model) -> int | None:
+    """Returns how many labels there are that are whole numbers; None where they are not counted."""
+    config, counts = model.config, kind_of(model).counts
+    if counts == "tokens":
+        return getattr(model, "logit_count", vocab_size_of(model))
+    problem = config.extra.get("problem_type")
+    if counts != "classes" or config.num_labels < 2 or problem == "regression":
+        return None
+    return config.num_labels

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.head_kinds import kind_of
+from ..core.head_kinds import label_count, vocab_size_of
 from ..core.model import Model
 from .collate import IGNORED, Batch
 
@@ -23,14 +23,7 @@ class Ranges(NamedTuple):
     @classmethod
     def of(cls, model: Model) -> "Ranges":
         """Reads them off a model."""
-        config, counts = model.config, kind_of(model).counts
-        ids = getattr(getattr(config, "text", config), "vocab_size", None)
-        labels = None
-        if counts == "tokens":
-            labels = getattr(model, "logit_count", ids)
-        elif counts == "classes" and config.num_labels > 1:
-            labels = config.num_labels
-        return cls(ids, labels)
+        return cls(vocab_size_of(model), label_count(model))
 
     def check(self, batch: Batch) -> None:
         """Raises `ValueError` for an id or a label that there is not, with its place."""

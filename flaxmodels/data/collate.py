@@ -193,11 +193,22 @@ def filled(rows: Sequence[Any], length: int, value: int, side: str = "right") ->
     """Puts rows of whole numbers into int64 [B, length], padded with `value` on a side."""
     array = np.full((len(rows), length), value, np.int64)
     for target, row in zip(array, rows, strict=True):
-        try:
-            target[slice(length - len(row), None) if side == "left" else slice(len(row))] = row
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"a row is {row!r:.80}; expected whole numbers") from None
+        values = whole_numbers(row, "a row is")
+        target[slice(length - len(row), None) if side == "left" else slice(len(row))] = values
     return array
+
+
+def whole_numbers(values: Any, what: str) -> np.ndarray:
+    """Returns whole numbers as int64 [N]; raises `ValueError` for others, texts of digits too."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # of several lengths
+        array = np.array(None)
+    if array.ndim == 1 and array.dtype.kind in "biuf":
+        whole = array.astype(np.int64)
+        if array.dtype.kind != "f" or (whole == array).all():
+            return whole
+    raise ValueError(f"{what} {values!r:.80}; expected whole numbers")
 
 
 def stacked(name: str, values: Sequence[ArrayLike] | np.ndarray) -> np.ndarray:
@@ -230,7 +241,7 @@ def _size(value: Any) -> int | None:
 
 
 def _is_nested(ids: Any) -> bool:
-    return len(ids) > 0 and hasattr(ids[0], "__len__")
+    return len(ids) > 0 and hasattr(ids[0], "__len__") and not isinstance(ids[0], str | bytes)
 
 
 def _shape(value: ArrayLike) -> tuple[int, ...] | str:

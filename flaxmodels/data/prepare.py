@@ -148,6 +148,7 @@ def _prepared(model: Model, source: Indexed | Stream, call: _Call, options: Data
         masking=defaults.masking_of(model, call.tokenizer, options),
         unpads=packs is not None,
         of_decoder=kind_of(model).decodes,
+        labels_tokens=is_ours and kind_of(model).packs,
     )
     size, rules = operator.index(call.batch_size), options.rules
     rules = model.rules if rules is None else rules

@@ -10,6 +10,7 @@ from ..calls.signature import take
 from ..config import unimplemented_settings as settings
 from ..config.generation_config import GenerationConfig
 from ..core.model import Model
+from ..params.errors import warn
 from ..params.types import Params
 from . import arguments
 from .prompts import Prompt, begin_decoder, read_prompt
@@ -122,7 +123,13 @@ def task_of(
         size = getattr(model.config.text, "vocab_size", None)
         pad = options.pad_token_id
         prompt = begin_decoder(prompt, start, *begun, pad=pad, vocab_size=size)
+    length = prompt.continued.ids.shape[1]
+    if asked.get("forced_bos_token_id") is not None and length > 1:
+        warn(
+            f"forced_bos_token_id has no effect: it is the token after a single one, and {length} "
+            "are there already"
+        )
     draw = arguments.draw_of(options, traced, others["key"])
-    count = arguments.count_tokens(model.config, prompt.continued.ids.shape[1], options)
+    count = arguments.count_tokens(model.config, length, options)
     model = model.clone(generation_config=None, defer_logits=False)
     return Task(model, prompt, options, draw, count)

@@ -10,6 +10,8 @@ from jax.core import Tracer
 from ..core.model import Model
 from ..params.tree.paths import nearest
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 def number(
     name: str,
@@ -20,10 +22,10 @@ def number(
     exclusive: bool = False,
     hint: str = "",
 ) -> float:
-    """Returns a finite number from `least` to `most`, as Python's.
+    """Returns a number of float32 from `least` to `most`, as Python's.
 
     Args:
-        exclusive: whether these two themselves are refused.
+        exclusive: whether these two themselves are refused, and what float32 rounds to them.
         hint: what to write instead.
 
     Raises:
@@ -33,8 +35,9 @@ def number(
         raise ValueError(f"{name} is traced; it must be static: a number{hint}")
     if isinstance(value, np.ndarray | np.generic | jax.Array) and np.ndim(value) == 0:
         value = value.item()
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        if least < value < most if exclusive else least <= value <= most:
+    is_bool = isinstance(value, bool)
+    if isinstance(value, int | float) and not is_bool and abs(value) <= _LARGEST:
+        if least < np.float32(value) < most if exclusive else least <= value <= most:
             return float(value)
     above = f"above {least:g}" if exclusive else f"from {least:g}"
     between = f"between {least:g} and {most:g}" if exclusive else f"from {least:g} to {most:g}"

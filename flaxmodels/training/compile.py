@@ -125,6 +125,10 @@ def compile(
     # to numbers of 8 bits no update can be added
     if param_dtype is not None and (param_dtype := parse_dtype(param_dtype)).itemsize < 2:
         raise ValueError(f"param_dtype is {param_dtype}: expected float32, bfloat16 or float16")
+    if param_dtype is not None and jax.dtypes.canonicalize_dtype(param_dtype) != param_dtype:
+        raise ValueError(
+            "param_dtype float64: JAX makes float32 of it unless jax_enable_x64 is set"
+        )
     trainable, decay_mask = settled(trainable), settled(decay_mask)
     objective = objective_of(model, loss, label_smoothing, z_loss, loss_weights)
     model = _computing(model, compute_dtype, remat, chunked_loss)

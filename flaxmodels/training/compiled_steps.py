@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from .. import params as fp
+from ..core.head_kinds import label_count
 from ..core.model import Model
 from ..params.scalars import flag
 from ..params.tree.keys import one_key
@@ -130,6 +131,7 @@ class TrainSteps:
     def lower(self, state: TrainState, batch: Given) -> jax.stages.Lowered:
         """Lowers the program of `train_step`, of abstract or of real arguments: to compile it ahead
         of time, or to read it."""
+        step_inputs.check_kind(state)
         program = self._program("train", state)
         batch = self._placed(batch, trains=True)
         return program.lower(state.replace(frozen={}), state.frozen, batch)
@@ -224,6 +226,13 @@ class TrainSteps:
         return self._programs[key]
 
     def _check_own(self, state: TrainState) -> None:
+        trained = fp.flatten(divide(state.params, self.trainable)[0])
+        if odd := sorted(trained.keys() ^ fp.flatten(state.trained).keys()):
+            does, is_there = ("", "frozen") if odd[0] in trained else ("do not ", "trained")
+            raise ValueError(
+                f"the state is that of other steps: these {does}train {odd[0]}, which is "
+                f"{is_there} in it; make the state by init of these steps"
+            )
         own: TrainState = jax.eval_shape(self._fresh, state.trained, state.variables)
         for name in ("opt_state", "ema", "loss_scale"):
             found, expected = (jax.tree.structure(getattr(x, name)) for x in (state, own))
@@ -261,7 +270,9 @@ class TrainSteps:
         """Returns a batch after its checks, on the mesh."""
         batch = step_inputs.named(self.model, batch)
         arrays = flatten_arrays(batch)
-        step_inputs.check_columns(arrays, self.model.prompt_vocab_size)
+        is_own = self.recipe.objective.function is None
+        labels = label_count(self.model) if is_own else None
+        step_inputs.check_columns(arrays, self.model.prompt_vocab_size, labels)
         many = trains and self.steps_per_execution > 1
         parts = self.recipe.accumulate if trains else 1
         parts *= 1 if self.placement is None else self.placement.batch_parts

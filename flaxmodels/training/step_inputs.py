@@ -34,29 +34,51 @@ def named(model: Model, batch: Given) -> Given:
     return inputs, *others
 
 
-def check_columns(arrays: Mapping[str, jax.Array | np.ndarray], vocab_size: int | None) -> None:
+def check_columns(
+    arrays: Mapping[str, jax.Array | np.ndarray], vocab_size: int | None, labels: int | None
+) -> None:
     """Raises `ValueError` for columns that are no numbers, and for labels in host memory of which
-    none counts, or tokens there that the vocabulary does not have: their step would be left out."""
+    none counts, or that are none of so many, or tokens there that the vocabulary does not have:
+    their step would be left out."""
     for name, x in arrays.items():
         if isinstance(x, np.ndarray) and x.dtype.kind not in "biufcV":  # V: bfloat16
             raise ValueError(
                 f"the batch's {name} is {x.dtype}, which no device takes; leave it out"
             )
-        is_labels = name.endswith("labels") and isinstance(x, np.ndarray) and x.size
-        if is_labels and np.issubdtype(x.dtype, np.integer) and (x == IGNORED).all():
-            raise ValueError(f"all {name} of the batch are {IGNORED}, so that no loss counts")
+        is_labels = name.endswith("labels")
+        if is_labels and isinstance(x, np.ndarray) and x.size and x.dtype.kind in "iu":
+            if (x == IGNORED).all():
+                raise ValueError(f"all {name} of the batch are {IGNORED}, so that no loss counts")
+            if labels is not None and name.rpartition("/")[2] in ("labels", "shift_labels"):
+                check_labels(name, x, labels)
         if name.rpartition("/")[2] == "input_ids" and isinstance(x, np.ndarray) and vocab_size:
             check_token_ids(x, vocab_size, f"the batch's {name}")
 
 
-def check_state(state: TrainState, mesh: jax.sharding.Mesh | None) -> None:
-    """Raises `TypeError` for what is no state, and `ValueError` for one that was donated, or
-    that is on other devices."""
+def check_labels(name: str, x: np.ndarray, count: int) -> None:
+    """Raises `ValueError` for a label that is none of `count`, and does not stand for none."""
+    odd = (x < 0) | (x >= count)
+    odd &= x != IGNORED
+    if odd.any():
+        raise ValueError(
+            f"the batch's {name} hold {x[odd][0]}; the labels are 0 to {count - 1}, and {IGNORED} "
+            "where there is none"
+        )
+
+
+def check_kind(state: object) -> None:
+    """Raises `TypeError` for what is no state."""
     if not isinstance(state, TrainState):
         raise TypeError(
             f"the state is a {type(state).__name__}; expected a TrainState, as init and "
             "train_step return it"
         )
+
+
+def check_state(state: TrainState, mesh: jax.sharding.Mesh | None) -> None:
+    """Raises `TypeError` for what is no state, and `ValueError` for one that was donated, or
+    that is on other devices."""
+    check_kind(state)
     step = state.step
     if isinstance(step, jax.ShapeDtypeStruct):
         raise TypeError("the state is abstract: make one by init, or lower(state, batch)")

@@ -64,6 +64,8 @@ def test_T17_lengths_are_whole_numbers(name, value):
         (DataCollatorWithPadding(Padding(0)), [{"input_ids": [2**70]}], "expected whole numbers"),
         (DataCollatorWithPadding(Padding(0)), [], "there are no rows to make a batch of"),
         (DefaultDataCollator(), [], "there are no rows to make a batch of"),
+        (DataCollatorWithPadding(Padding(0)), [{"input_ids": [1.5, 2.0]}], "expected whole"),
+        (DataCollatorWithPadding(Padding(0)), [{"input_ids": ["1", "2"]}], "expected whole"),
     ],
 )  # fmt: skip
 def test_T17_rows_that_make_no_array_are_refused(collator, rows, message):

@@ -268,6 +268,34 @@ REFUSED = [
 ]
 
 
+class Fewer:
+    """Rows that are not as many as they say."""
+
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, index):
+        return ([IDS] * 8)[index]
+
+
+IDS = {"input_ids": [1, 2]}
+LIES = [
+    (Fewer(), "says that it has 9 rows, and has no row 8: list index out of range"),
+    ([IDS, IDS | {"attention_mask": [1, 0]}], "'attention_mask', and the first of them has not"),
+    (
+        [IDS | {"labels": [1, 2]}, IDS | {"labels": [1]}],
+        r"labels of a row is \[1\].*has 2 input_ids",
+    ),
+    ([IDS, {"input_ids": [1.5, 2]}], r"input_ids of a row are \[1.5, 2\]; expected whole numbers"),
+]
+
+
+def test_T17_rows_that_lie_are_named():
+    for dataset, message in LIES:
+        with pytest.raises(ValueError, match=message):
+            list(llama().prepare_dataset(dataset, 2, False, lengths=(4,)))
+
+
 def test_T17_bad_input_is_refused():
     model = bert()
     for dataset, how, message in REFUSED:

@@ -191,6 +191,7 @@ def test_on_a_mesh_the_tokens_are_those_of_the_reference():
     [
         ({"do_sample": True}, "needs a key"),
         ({"do_sample": True, "key": KEY, "temperature": 0.0}, "temperature is 0.0"),
+        ({"do_sample": True, "key": KEY, "temperature": 1e39}, "a number of float32"),
         ({"do_sample": True, "key": KEY, "top_p": 1.5}, "top_p is 1.5"),
         ({"do_sample": True, "key": KEY, "top_k": -1}, "top_k is -1"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
@@ -232,7 +233,14 @@ def test_D8_keywords_act_or_are_refused(tiny):
     with pytest.raises(TypeError, match="params with numbers, and has a AbstractParam among them"):
         model.generate(model.abstract_params(), prompt)
     plain = model.generate(params, prompt, max_new_tokens=2).sequences
-    neutral = {"num_beams": 1, "use_cache": True, "streamer": None, "synced_gpus": False}
+    neutral = {
+        "stopping_criteria": [],
+        "logits_processor": [],
+        "num_beams": 1,
+        "use_cache": True,
+        "streamer": None,
+        "synced_gpus": False,
+    }
     same = model.generate(params, prompt, max_length=5, eos_token_id=[2], **neutral).sequences
     np.testing.assert_array_equal(same, plain)
 
@@ -269,6 +277,7 @@ def test_settings_of_a_call_go_before_its_config_and_that_before_the_models(tiny
         ({"do_sample": False, "top_k": 3, "top_p": 0.5}, "top_k, top_p of a draw have no effect"),
         ({"generation_config": fm.GenerationConfig(top_p=0.5)}, "top_p of a draw"),
         ({"max_length": 9, "max_new_tokens": 2}, "max_new_tokens goes before max_length"),
+        ({"forced_bos_token_id": 5}, "is the token after a single one, and 3 are there already"),
     ],
 )
 def test_what_has_no_effect_is_said(tiny, options, message):

@@ -344,6 +344,11 @@ def test_adapters_alone_are_trained_beside_quantised_weights():
     )
     with pytest.raises(ValueError, match="trainable='adapters'"):
         training.compile(MODEL).init(adapted)
+    said = {"rate_factors": "rate_factors: 'mpl' matches no path", "decay_mask": "chooses none of"}
+    for name, given in {"rate_factors": {"mpl": 0.1}, "decay_mask": "mpl"}.items():
+        steps = training.compile(MODEL, trainable="adapters", **{name: given})
+        with pytest.raises(ValueError, match=said[name]):
+            steps.abstract_state(adapted)
 
 
 def test_packed_rows_are_as_their_texts_apart():
@@ -459,6 +464,12 @@ def loss(y_true, y_pred):
         ({"learning_rate": {"name": "constant", "peak": 1.0, "end": 0.1}}, "has no end, and end"),
         ({"clip_norm": 0}, "clip_norm is 0; expected a number above 0"),
         ({"clip_norm": float("nan")}, "clip_norm is nan; expected a number above 0"),
+        ({"clip_norm": 1e-50}, "clip_norm is 1e-50; expected a number above 0"),
+        ({"clip_norm": 10**400}, "clip_norm is 1000.*expected a number above 0"),
+        ({"ema": 1 - 1e-12}, "ema is 0.9999.*; expected a number between 0 and 1"),
+        ({"loss_scale": 1e39}, r"loss_scale is 1e\+39; expected a number above 0"),
+        ({"decay_mask": "mlp", "weight_decay": 0}, "no weight decays by adamw; give weight_d"),
+        ({"param_dtype": "float64"}, "param_dtype float64: JAX makes float32 of it"),
         ({"accumulate": 2.0}, "accumulate is 2.0; expected a whole number"),
         ({"steps_per_execution": True}, "steps_per_execution is True; expected a whole number"),
         ({"label_smoothing": 1.5}, "label_smoothing is 1.5; expected a number from 0 to 1"),
@@ -568,6 +579,13 @@ def test_T28_a_state_is_that_of_these_steps():
     sgd = training.compile(MODEL, "sgd").init(params())
     with pytest.raises(ValueError, match="opt_state of the state is that of other steps"):
         steps.train_step(sgd, batch())
+    part = training.compile(MODEL, trainable="mlp")
+    with pytest.raises(ValueError, match="these train lm_head/kernel, which is frozen in it"):
+        steps.lower(part.abstract_state(), batch())
+    with pytest.raises(ValueError, match="do not train lm_head/kernel, which is trained in it"):
+        part.lower(steps.abstract_state(), batch())
+    with pytest.raises(TypeError, match="the state is a NoneType"):
+        steps.lower(None, batch())
     on_mesh = training.compile(MODEL, mesh=mesh_of(fsdp=2))
     with pytest.raises(ValueError, match="the state is on 1 devices and not on those of the mesh"):
         on_mesh.train_step(state, batch())
@@ -588,6 +606,11 @@ def test_T28_a_state_is_that_of_these_steps():
         ({"labels": batch()["labels"]}, "no input_ids in the batch"),
         (batch() | {"start_positions": np.zeros(ROWS, int)}, "takes no labels called 'start_pos"),
         (batch() | {"labels": np.full((ROWS, LENGTH), -100)}, "all labels of the batch are -100"),
+        (
+            batch() | {"labels": np.full((ROWS, LENGTH), 64)},
+            "labels hold 64; the labels are 0 to 6",
+        ),
+        (batch() | {"labels": np.full((ROWS, LENGTH), -1)}, "labels hold -1; the labels .* -100"),
         (
             batch() | {"input_ids": batch()["input_ids"] + 1000},
             "the batch's input_ids.* the model has",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..collate import IGNORED
+from ..collate import IGNORED, whole_numbers
 from .columns import Columns
 from .masking import Masking
 from .sources import Row
@@ -13,6 +13,7 @@ from .tokenizing import Texts
 
 _OF_TOKENS = ("attention_mask", "token_type_ids", "position_ids", "special_tokens_mask")
 _OF_TOKENS += ("labels", "label_ids", "shift_labels", "segment_ids")
+_LABELS = ("labels", "label_ids", "shift_labels")
 _OF_DECODER = ("labels", "label_ids", "decoder_input_ids", "decoder_attention_mask")
 
 
@@ -30,6 +31,7 @@ class Reader:
         masking: what makes `labels` of a masked LM; None for nothing.
         unpads: whether tokens that `attention_mask` says are padding are left out.
         of_decoder: whether labels are a decoder's tokens, with a length of their own.
+        labels_tokens: whether each token has a label of its own.
     """
 
     columns: Columns
@@ -39,6 +41,7 @@ class Reader:
     masking: Masking | None = None
     unpads: bool = False
     of_decoder: bool = False
+    labels_tokens: bool = False
 
     def read(self, rows: Sequence[Row]) -> list[Row]:
         """Returns the rows of a model, without what is drawn anew in each epoch."""
@@ -46,9 +49,15 @@ class Reader:
         keep = self.columns.kept(rows[0])
         if self.masking is not None and "special_tokens_mask" in rows[0]:
             keep = (*keep, "special_tokens_mask")
-        rows = [{name: row[name] for name in keep if name in row} for row in rows]
-        for row in rows:
-            _check(row, "input_ids" in keep)
+        given, rows = rows, [{name: row[name] for name in keep if name in row} for row in rows]
+        alike = ("attention_mask", *(_LABELS if self.labels_tokens else ()))
+        for whole, row in zip(given, rows, strict=True):
+            _check(row, "input_ids" in keep, alike)
+            if more := [name for name in whole.keys() - {*keep} if name in self.columns]:
+                raise ValueError(
+                    f"a row has the column {more[0]!r}, and the first of them has not: "
+                    f"{', '.join(keep)}; give it to all of them, or to none"
+                )
         rows = [self._cut(unpadded(row) if self.unpads else row) for row in rows]
         if self.next_tokens is not None:
             rows = [_with_labels(row, self.next_tokens) for row in rows]
@@ -77,33 +86,31 @@ class Reader:
         return row | cut
 
 
-def _check(row: Row, has_ids: bool) -> None:
-    """Raises `ValueError` for a row without the tokens that others have, or whose mask is of
-    others."""
+def _check(row: Row, has_ids: bool, alike: Sequence[str]) -> None:
+    """Raises `ValueError` for a row without the tokens that others have, or with columns that are
+    `alike`, and have more or fewer numbers."""
     if "input_ids" not in row:
         if has_ids:
             has = ", ".join(map(str, row)) or "none"
             raise ValueError(f"a row has no column 'input_ids', and others have; it has {has}")
         return
-    ids, mask = row["input_ids"], row.get("attention_mask")
+    ids = row["input_ids"]
     if not hasattr(ids, "__len__") or getattr(ids, "ndim", 1) == 0 or isinstance(ids, str | bytes):
         raise ValueError(f"input_ids of a row are {ids!r:.80}; expected whole numbers, as [3, 5]")
-    if mask is not None and (not hasattr(mask, "__len__") or len(mask) != len(ids)):
-        raise ValueError(
-            f"attention_mask of a row is {mask!r:.80}, and the row has {len(ids)} input_ids; "
-            "expected a number for each"
-        )
+    for name in alike:
+        x = row.get(name)
+        if x is not None and (not hasattr(x, "__len__") or len(x) != len(ids)):
+            raise ValueError(
+                f"{name} of a row is {x!r:.80}, and the row has {len(ids)} input_ids; expected a "
+                "number for each"
+            )
 
 
 def _with_labels(row: Row, how: str) -> Row:
     """Adds the labels of a causal LM, the tokens themselves, to a row that has none."""
     if {"labels", "label_ids", "shift_labels"} & row.keys() or "input_ids" not in row:
         return row
-    try:
-        labels = np.array(row["input_ids"], np.int64)
-    except (TypeError, ValueError, OverflowError):
-        ids = row["input_ids"]
-        raise ValueError(f"input_ids of a row are {ids!r:.80}; expected whole numbers") from None
+    labels = np.array(whole_numbers(row["input_ids"], "input_ids of a row are"))
     if (mask := row.get("attention_mask")) is not None:
         labels[np.asarray(mask) == 0] = IGNORED
     if how == "aligned":

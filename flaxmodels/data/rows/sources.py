@@ -84,7 +84,15 @@ class Items:
         return len(self._items)
 
     def take(self, indices: Sequence[int]) -> list[Row]:
-        return [as_row(self._items[int(i)], int(i)) for i in indices]
+        return [as_row(self._item(int(i)), int(i)) for i in indices]
+
+    def _item(self, index: int) -> object:
+        try:
+            return self._items[index]
+        except IndexError as error:
+            raise ValueError(
+                f"the dataset says that it has {len(self)} rows, and has no row {index}: {error}"
+            ) from error
 
 
 class Table:

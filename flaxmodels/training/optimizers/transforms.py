@@ -11,7 +11,7 @@ from ...params.scalars import flag, whole
 from ...params.tree.paths import matches, nearest, path_of
 from ...params.types import PyTree
 from ..argument_checks import number
-from .leaf_tests import LeafTest
+from .leaf_tests import LeafTest, leaf_test
 from .schedules import Schedule
 
 if TYPE_CHECKING:
@@ -103,12 +103,12 @@ def named(
         )
     rule = known[name]
     steps = [rule.before(**{**rule.options, **_checked_options(name, rule, options)})]
-    if weight_decay is None and decays is not None and not rule.weight_decay:
-        raise ValueError(f"decay_mask: no weight decays by {name}; give weight_decay= as well")
     decay = rule.weight_decay if weight_decay is None else number("weight_decay", weight_decay)
-    decays = matrices if decays is None else decays
+    if decays is not None and not decay:
+        raise ValueError(f"decay_mask: no weight decays by {name}; give weight_decay= as well")
     if decay:
-        steps.append(optax.add_decayed_weights(decay, functools.partial(_mask, decays)))
+        mask = functools.partial(_mask, decays or matrices, decays is not None)
+        steps.append(optax.add_decayed_weights(decay, mask))
     if rule.after is not None:
         steps.append(rule.after())
     if factors:
@@ -147,13 +147,19 @@ def _checked_options(
 
 
 def by_path(factors: Mapping[str, float]) -> "optax.GradientTransformation":
-    """Makes the transform that multiplies the updates of leaves by factors.
+    """Makes the transform that multiplies the updates of leaves by factors; its `init` raises
+    `ValueError` for one that no leaf has.
 
     Args:
         factors: {regular expression on the path: factor}; the first that matches counts, and 1
             where none does.
     """
     import optax
+
+    def init(params: PyTree) -> "optax.OptState":
+        for pattern in factors:
+            leaf_test("rate_factors", pattern, params)
+        return optax.EmptyState()
 
     def update(
         updates: PyTree, state: "optax.OptState", params: PyTree = None
@@ -164,11 +170,15 @@ def by_path(factors: Mapping[str, float]) -> "optax.GradientTransformation":
 
         return tree_map_with_path(one, updates), state
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.GradientTransformation(init, update)
 
 
-def _mask(test: LeafTest, params: PyTree) -> PyTree:
-    return tree_map_with_path(lambda keys, leaf: test(path_of(keys), leaf), params)
+def _mask(test: LeafTest, is_given: bool, params: PyTree) -> PyTree:
+    """Returns which params decay; raises `ValueError` if a caller's test chooses none."""
+    mask = tree_map_with_path(lambda keys, leaf: test(path_of(keys), leaf), params)
+    if is_given and not any(jax.tree.leaves(mask)):
+        raise ValueError("decay_mask chooses none of the leaves that are trained")
+    return mask
 
 
 def _momentum(momentum: float, nesterov: bool) -> "optax.GradientTransformation":
