@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Sequence
 
 LONGEST_TEXT = 4000  # characters of an error or a warning
 _LONGEST_NAME = 200
@@ -77,3 +78,13 @@ def some(names, most: int = 10) -> str:
     names = list(names)
     shown = ", ".join(printable(name, 2 * _LONGEST_NAME) for name in names[:most])
     return shown if len(names) <= most else f"{shown}, ... ({len(names) - most} more)"
+
+
+def first_of(found: Sequence[int], expected: Sequence[int]) -> str:
+    """Returns what is to be added of a leaf's shape where old Flax has replicated it; else ""."""
+    if not found or not found[0] or tuple(found[1:]) != tuple(expected):
+        return ""
+    return (
+        f"; of {found[0]} sets of params, flax.jax_utils.unreplicate(params) or "
+        "jax.tree.map(lambda x: x[0], params) is the first"
+    )

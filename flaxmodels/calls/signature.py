@@ -1,9 +1,10 @@
 """The keywords of a call as values: frozen dataclasses made of them, and what `help` shows."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from . import keywords
 
@@ -66,6 +67,25 @@ def shows(defaults: Mapping[str, object]) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def params_first(method: F) -> F:
+    """Decorates a method of a model, (self, params, where, ...): calls in the order of Transformers
+    and of old Flax, such as `save_pretrained(folder, params=params)`, are told what to write."""
+    name = method.__name__
+    _, *names = [*inspect.signature(method).parameters][:3]
+
+    @functools.wraps(method)
+    def call(self: object, *args: object, **given: object) -> object:
+        by_name = [one for one in names if one in given]
+        if len(args) + len(by_name) < len(names) or (args and "params" in given):
+            raise TypeError(
+                f"{type(self).__name__}.{name} takes {' and '.join(names)}, in this order: write "
+                f"model.{name}({', '.join(names)}, ...)"
+            )
+        return method(self, *args, **given)
+
+    return cast(F, call)
 
 
 def like(other: F, *more: str) -> Callable[[object], F]:

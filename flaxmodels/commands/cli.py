@@ -61,6 +61,8 @@ def _printable(error: BaseException | str) -> str:
     from ..hub.errors import scrubbed
     from ..params.errors import printable
 
+    if isinstance(error, OSError) and error.errno and error.filename:  # the system's own
+        error = f"{error.filename}: {error.strerror}"
     return printable(scrubbed(error)) or type(error).__name__
 
 

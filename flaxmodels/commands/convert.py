@@ -117,6 +117,10 @@ def _opened(
     progress: bool,
 ) -> tuple[fp.Source, str]:
     """Returns what is converted, and the folder that it lies in."""
+    if not isinstance(weights, Mapping | None):
+        raise TypeError(
+            f'weights is {weights!r:.80}; expected a map, such as {{"variant": "fp16"}}'
+        )
     location = fetched(resolve(name_or_path, HubOptions(progress=progress)), weights)
     if location.path.endswith(gguf.ENDING):
         raise fp.CheckpointError(

@@ -8,7 +8,7 @@ from .. import params as fp
 from ..adapters.loading import LoadsAdapters
 from ..adapters.model_methods import HasAdapters
 from ..analysis.measures import Measures
-from ..calls.signature import defaults_of, shows, value_of
+from ..calls.signature import defaults_of, params_first, shows, value_of
 from ..checkpoints.load_methods import Loads
 from ..checkpoints.options import ModelFields, SaveAndPushKeywords, SaveKeywords
 from ..checkpoints.publishing.methods import Publishes
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Signatures: TypeAlias = Mapping[str, Signature | Inputs]
 """{name: what a function of an export takes}, as `fm.serving.export` has it."""
+_BESIDE = ("push_to_hub", "saved_model", "version", "signatures")
 Pushed: TypeAlias = "CommitInfo | Any"
 """A commit; None in processes that do not push, which scripts of one process need not check for."""
 
@@ -96,6 +97,7 @@ class PretrainedModel(
         **options: Unpack[SaveKeywords],
     ) -> None: ...
 
+    @params_first
     @shows(defaults_of(SaveOptions))
     def save_pretrained(
         self,
@@ -152,7 +154,8 @@ class PretrainedModel(
         if push_to_hub:
             pushed = save_and_push(self, params, folder, **options)
         else:
-            save(self, params, folder, value_of(SaveOptions, options, "save_pretrained"))
+            given = value_of(SaveOptions, options, "save_pretrained", _BESIDE)
+            save(self, params, folder, given)
             pushed = None
         if export is not None:
             export()

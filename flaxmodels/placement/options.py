@@ -53,7 +53,7 @@ class DeviceMapOptions:
         memory_limits(self.max_memory)
         if (folder := self.offload_folder) is None:
             return
-        if not isinstance(folder, str | os.PathLike):
+        if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
             raise TypeError(f"offload_folder is {folder!r:.80}; expected a path")
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise NotADirectoryError(f"offload_folder {os.fspath(folder)} is a file; name a folder")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import CheckpointError, some, warn
+from ..errors import CheckpointError, first_of, some, warn
 from ..multihost import is_spread
 from ..quantized.qtensor import QTensor
 from ..tree.leaf_places import Place, constants, flax_name, places
@@ -18,8 +18,6 @@ from ..types import Concrete, Leaf, PyTree
 from .leaf_pieces import LeafPiece, Saved, array_of, by_tensor, read_tensor
 from .packed_layouts import OURS, layout_pieces
 from .packed_pieces import array_pieces
-
-_FIRST = "flax.jax_utils.unreplicate(params) or jax.tree.map(lambda x: x[0], params) is the first"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +85,9 @@ def tensor_specs(
         raise CheckpointError(f"{odd[0]} {problem} ({len(odd)} such leaves); nothing was written")
     for path, leaf in leaves.items():
         if (shape := tuple(leaf.shape)) != tuple(wanted[path].shape):
-            first, *rest = shape or (0,)
-            is_set = first and rest == [*wanted[path].shape]
             raise CheckpointError(
                 f"{path} has shape {shape}, the model's is {wanted[path].shape}; nothing was "
-                f"written{f'; of {first} sets of params, {_FIRST}' if is_set else ''}"
+                f"written{first_of(shape, wanted[path].shape)}"
             )
         if _is_floating(wanted[path]) and not _is_floating(leaf):
             raise CheckpointError(

@@ -170,6 +170,29 @@ def test_params_that_are_not_the_models_are_refused_before_anything_is_written(t
         model.save_pretrained(params, tmp_path / "saved", max_shard_size="5 parsecs")
 
 
+def test_calls_of_old_flax_are_told_what_to_write(tmp_path):
+    model, params = load(GOLDENS / "llama-causal-lm" / "checkpoint")
+    folder = tmp_path / "s"
+    for save in (
+        lambda: model.save_pretrained(folder, params=params),
+        lambda: model.save_pretrained(save_directory=folder, params=params),
+        lambda: model.save_pretrained(folder),
+    ):
+        with pytest.raises(TypeError, match=r"write model.save_pretrained\(params, folder, ...\)"):
+            save()
+    with pytest.raises(TypeError, match=r"write model.push_to_hub\(params, repo_id, ...\)"):
+        model.push_to_hub("org/name", params=params)
+    copies = jax.tree.map(lambda x: np.stack([x, x]), params)
+    for use in (
+        lambda: model.save_pretrained(copies, folder),
+        lambda: model.apply({"params": copies}, np.ones((1, 2), int)),
+    ):
+        with pytest.raises(ValueError, match="of 2 sets of params, flax.jax_utils.unrep"):
+            use()
+    assert os.listdir(tmp_path) == []
+    model.save_pretrained(params=params, folder=folder)
+
+
 def test_P28_1_2_where_and_who(tmp_path):
     model, params = load(GOLDENS / "llama-causal-lm" / "checkpoint")
     model.save_pretrained(params, tmp_path / "a" / "b", is_main_process=False)

@@ -180,6 +180,7 @@ def test_a_folder_onto_itself_loses_nothing(config, tmp_path):
     [
         ({"verify": "no"}, "verify is 'no'; expected True or False"),
         ({"drop": 5}, "drop is 5; expected regular expressions, as text"),
+        ({"weights": "fp16"}, "weights is 'fp16'; expected a map"),
         ({"weights": {"framwork": "pt"}}, "weights does not take framwork; it takes"),
     ],
 )

@@ -109,6 +109,8 @@ def test_a_mesh_shows_the_shardings_of_the_models_leaves(capsys, tmp_path):
 
 
 def test_what_cannot_be_inspected(capsys, tmp_path):
+    assert cli.main(["inspect", str(LLAMA), "--html", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"flaxmodels: {tmp_path}: Is a directory\n"
     assert cli.main(["inspect", str(tmp_path)]) == 1
     assert f"{tmp_path}: no checkpoint" in capsys.readouterr().err
 

@@ -17,6 +17,7 @@ MODEL = fm.LlamaForCausalLM(tiny_llama())
         ({"device_map": "cpu:" + 5000 * "9"}, ValueError, "expected one of auto"),
         ({"offload_folder": "here"}, TypeError, 'give device_map="auto" too'),
         ({"device_map": "auto", "offload_folder": 3}, TypeError, "offload_folder is 3; expected a"),
+        ({"device_map": "auto", "offload_folder": ""}, TypeError, "offload_folder is ''; expected"),
         (
             {"device_map": "auto", "max_memory": {0: "1GB", "cpu:0": "2GB"}},
             ValueError,

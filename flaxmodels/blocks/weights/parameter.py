@@ -8,6 +8,7 @@ from flax.core import meta
 
 from ... import sharding as fs
 from ...calls.known_values import is_deleted
+from ...params.errors import first_of
 from ...params.quantized.qtensor import QTensor, check
 from ...params.tree.weights import Weight
 from ...sharding.axes import described
@@ -74,7 +75,8 @@ def _held(module: nn.Module, name: str, shape: tuple[int, ...]) -> jax.Array | W
         raise TypeError(f"{path} is a {type(found).__name__}; expected an array")
     if found.shape != shape:
         held = f" ({found.held_as}) stands for" if isinstance(found, Weight) else " has shape"
-        raise ValueError(f"{path}{held} {found.shape}, expected {shape}")
+        more = first_of(found.shape, shape)
+        raise ValueError(f"{path}{held} {found.shape}, expected {shape}{more}")
     if isinstance(found, QTensor):
         check(found, path)
     for part in jax.tree.leaves(found):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from ...calls.signature import defaults_of, shows
+from ...calls.signature import defaults_of, params_first, shows
 from ...core.fields import as_tags
 from ...core.model import Mixin
 from ..options import CardFileKeywords, PushKeywords
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Publishes(Mixin):
     """Adds what makes a model a commit of a repository."""
 
+    @params_first
     @shows(PUSH_DEFAULTS)
     def push_to_hub(
         self, params: Mapping[str, object], repo_id: str, **options: Unpack[PushKeywords]
