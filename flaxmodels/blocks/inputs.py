@@ -17,7 +17,7 @@ from ..calls.known_values import check_token_ids, first_outside, is_deleted, kno
 from ..config.config import Config
 from ..params.scalars import flag
 from ..params.types import PyTree
-from .kv_cache import Cache, CacheSpec
+from .kv_cache import Cache, CacheSpec, Ring
 
 
 class Tokens(NamedTuple):
@@ -230,6 +230,9 @@ def _check_form(name: str, x: jax.Array, form: str, rank: int) -> None:
     raise ValueError(f"{name} has shape {x.shape}: expected {form}, nothing of it empty{hint}")
 
 
+_LARGEST = 1 << 31
+
+
 def check_ids(
     name: str, ids: jax.Array | None, shape: tuple[int, ...], limit: int | None, what: str
 ) -> None:
@@ -241,9 +244,11 @@ def check_ids(
         raise ValueError(f"{name} has shape {given.shape}: expected {list(shape)}")
     if not jnp.issubdtype(given.dtype, jnp.integer):
         raise TypeError(f"{name} must be integers, got {given.dtype}")
-    if (odd := first_outside(given, np.inf if limit is None else limit)) is not None:
+    if (odd := first_outside(given, _LARGEST if limit is None else limit)) is not None:
         there = (
-            "they begin at 0" if limit is None else f"there are {limit} {what}, 0 to {limit - 1}"
+            f"they begin at 0 and end before {_LARGEST}, as they are counted in int32"
+            if limit is None
+            else f"there are {limit} {what}, 0 to {limit - 1}"
         )
         raise ValueError(f"{name}{odd[0]} is {odd[1]}; {there}")
 
@@ -271,7 +276,21 @@ def _check_cache(
             f"the cache is of another model: it keeps {found}, and this one {made}; make it with "
             "this model's init_cache"
         )
+    for entry in cache.entries.values():
+        for keys in entry.keys if isinstance(entry.keys, tuple) else (entry.keys,):
+            held = keys.shape[-4], slots if isinstance(entry, Ring) else keys.shape[-2]
+            if held != (batch, slots):
+                raise ValueError(
+                    f"the mask of the cache is of {batch} sequences of {slots} slots, and it has "
+                    f"keys of {held[0]} of {held[1]}: make one of another size with init_cache"
+                )
+    if any(map(is_deleted, jax.tree.leaves(cache))):
+        raise ValueError(
+            "the memory of the cache was given on to an earlier call: go on with what that returned"
+        )
     filled = known(cache.index)
+    if filled is not None and filled < 0:
+        raise ValueError(f"cache.index is {filled}: of its {slots} slots so many are filled")
     end = shape[1] if filled is None else int(filled) + shape[1]
     if _exceeds(end, slots):
         before = f"{int(filled)} of them filled, " if filled is not None else ""

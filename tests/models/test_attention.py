@@ -95,9 +95,9 @@ def by_each_path(q, k, v, mask, **asked):
 
 
 @in_turn(
-    *("dtype", [jnp.float32, jnp.bfloat16, jnp.float16]),
+    *("dtype", [jnp.float32, jnp.float16, jnp.bfloat16]),
     *("implementation", ["eager", "sdpa"]),
-    ids=(["float32", "bfloat16", "float16"], None),
+    ids=(["float32", "float16", "bfloat16"], None),
 )
 def test_a_query_that_sees_nothing_gives_finite_values_and_gradients(implementation, dtype):
     q, k, v = (normal(1, 3, 2, 8).astype(dtype) for _ in range(3))
@@ -134,6 +134,20 @@ def test_attention_that_does_not_exist_is_refused():
     if jax.default_backend() != "gpu":
         with pytest.raises(ValueError, match="'flash'.*GPU.*'cpu'.*'sdpa'"):
             blocks.check_attention("flash")
+
+
+def test_what_does_not_fit_is_refused():
+    q, mask = normal(1, 3, 2, 4), AttentionMask()
+    for k, v, options, said in (
+        (q[:, :2], q, {}, r"k and v have shapes .*expected \[B, T, N, H\]"),
+        (q[..., :3], q, {}, "with N a multiple of K"),
+        (*[normal(1, 3, 3, 4)] * 2, {}, "with N a multiple of K"),
+        (q[0], q[0], {}, "q, k and v have shapes"),
+        (q, q, {"mask": np.ones((1, 1, 3, 3), bool)}, "mask is a ndarray; give AttentionMask"),
+        (q, q, {"dropout": 1.5}, "dropout is 1.5; expected a rate from 0 to 1"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=said):
+            blocks.attend(q, k, v, **{"mask": mask, "scale": 1.0, **options})
 
 
 @pytest.mark.gpu

@@ -1,5 +1,6 @@
 """D9, D29, D32: what a forward pass refuses, with the form that it expects, in every family."""
 
+import dataclasses
 import functools
 
 import jax
@@ -285,6 +286,26 @@ def test_a_cache_of_another_model_or_batch_is_refused(family):
         call(family, IDS, cache=((1, 2),))
     with pytest.raises(ValueError, match=r"\[2, 5\]; with a cache it covers the new tokens alone"):
         shaped(family, IDS, np.ones((2, 7)), cache=model.init_cache(2, 7))
+
+
+def test_a_cache_that_was_cut_or_given_away_is_refused():
+    model = MODELS["llama"]
+    cache = model.init_cache(2, 7)
+    for change, said in (
+        ({"mask": cache.mask[:, :5]}, r"2 sequences of 5 slots, and it has keys of 2 of 7"),
+        ({"mask": cache.mask[:1, :]}, r"cache is of 1 sequences, and there are 2"),
+        ({"index": -1}, r"cache.index is -1: of its 7 slots so many are filled"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call("llama", IDS, cache=dataclasses.replace(cache, **change))
+    jax.tree.map(lambda x: x.delete(), cache.entries)
+    with pytest.raises(ValueError, match="memory of the cache was given on to an earlier call"):
+        call("llama", IDS, cache=cache)
+
+
+def test_positions_that_int32_does_not_hold_are_refused():
+    with pytest.raises(ValueError, match=r"position_ids\[0, 0\] is 1099511627776; .* in int32"):
+        call("llama", IDS, position_ids=np.full((2, 5), 2**40))
 
 
 def test_an_encoder_has_no_cache():

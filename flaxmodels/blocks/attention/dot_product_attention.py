@@ -68,8 +68,13 @@ def attend(
 
     Returns:
         [B, T, N, Hv] in the dtype of q, and, if `need_weights`, [B, N, T, S].
+
+    Raises:
+        TypeError: a mask that is an array.
+        ValueError: shapes that do not fit, a rate that is none, an unknown implementation.
     """
     check_attention(implementation)
+    _check(q, k, v, mask, dropout)
     t, s = q.shape[1], k.shape[1]
     scoring = Scoring(scale, softcap, bias, sinks)
     key = dropout_key if dropout > 0 else None
@@ -84,3 +89,20 @@ def attend(
     seen, given = mask.array(t, s), {"dropout": dropout, "dropout_key": key}
     out, weights = formula(q, k, v, seen, scoring, precision=precision, **given)
     return out, weights if need_weights else None
+
+
+def _check(q: jax.Array, k: jax.Array, v: jax.Array, mask: AttentionMask, dropout: float) -> None:
+    (*_, n, h), (*_, heads, width) = q.shape, k.shape
+    if not (q.ndim == k.ndim == v.ndim == 4 and k.shape[:3] == v.shape[:3]) or (
+        h != width or n % heads
+    ):
+        raise ValueError(
+            f"q, k and v have shapes {q.shape}, {k.shape} and {v.shape}: expected [B, T, N, H], "
+            "[B, S, K, H] and [B, S, K, Hv], with N a multiple of K"
+        )
+    if not isinstance(mask, AttentionMask):
+        raise TypeError(
+            f"mask is a {type(mask).__name__}; give AttentionMask(tokens=bool [B, 1, T or 1, S])"
+        )
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"dropout is {dropout}; expected a rate from 0 to 1")
