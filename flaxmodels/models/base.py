@@ -135,8 +135,7 @@ class PretrainedModel(
             checksums: also write `checksums.json`, for `from_pretrained(verify=True)`.
             is_main_process: whether this process writes; process 0 does if None. Where leaves are
                 spread over processes, all of them must call this, and they wait for each other.
-            save_function: called with {name: array} and a path for each file, instead of the
-                format.
+            save_function: called with ({name: array}, path) of each file, instead of the format.
             quant_method: the layout of quantised weights: "bitsandbytes" (int8, nf4, fp4) or "fp8",
                 which Transformers opens, or "flaxmodels", which holds all.
             tokenizer_from: a folder or repository whose tokenizer's and processor's files come
